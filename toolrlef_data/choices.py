@@ -31,6 +31,11 @@ class Choices(Mapping[str, T], Generic[T]):
         self.import_paths = dict(import_paths)
         self.added: dict[str, T] = {}
 
+    @property
+    def shipped(self) -> Choices[T]:
+        """The registry of the package's own objects, without those in `added`."""
+        return Choices(self.kind, self.import_paths)
+
     def __getitem__(self, name: str) -> T:
         if isinstance(name, str) and name in self.added:
             return self.added[name]

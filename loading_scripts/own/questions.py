@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from datasets import Dataset, DatasetDict
 
 from toolrlef_data.columns import QUESTIONS
+from toolrlef_data.loading_scripts.own.contradictions import GoldAnswers
 from toolrlef_data.loading_scripts.own.files import read_own
 from toolrlef_data.loading_scripts.own.rows import Column, Columns, Converted, convert_row
 from toolrlef_data.loading_scripts.own.tables import LocatedRow, rows_by_split
@@ -49,7 +50,8 @@ def make_questions(
     """Turn a table of your own into a table of questions.
 
     A row without a question or a usable gold answer, and a row that equals an earlier one, is dropped into the ledger;
-    a warning names the first of them. `Task.clean_answer` reads gold answers as people write them: "$68" is 68.
+    a warning names the first of them. Rows with the same question and no gold answer in common are kept, with a
+    warning. `Task.clean_answer` reads gold answers as people write them: "$68" is 68.
 
     Args:
         table: a Dataset, DatasetDict, IterableDataset, pandas or Polars frame, Arrow table, or a list of dicts.
@@ -136,6 +138,8 @@ def questions_from_rows(
     with scratch_folder(writable_folder()) as scratch:
         salts = {split: reader.read(split, itertools.islice(rows, limit), scratch) for split, rows in splits.items()}
         reader.check()
+        kept = (table for split in splits for table in spooled_tables(scratch / f"{split}.arrow"))
+        reader.gold_answers.warn_of_contradictions(dataset, kept)
         for split, salt in salts.items():
             parents = [parent for parent in (inputs or {}).get(split, []) if _has_record(parent)]
             name = f"source {dataset}" if read_from else "make_questions" if parents else "rows"
@@ -189,6 +193,7 @@ class _Reader:
         self.ids = HashTable("Q")  # hash of an id -> the packed location of its row
         self.contents = HashTable()  # hashes of an id with the content of its row
         self.question_splits = HashTable()  # hash of a question -> number of its split
+        self.gold_answers = GoldAnswers()
         self.n_rows = self.n_kept = self.n_problems = 0
         self.problems: list[str] = []  # the first ones
 
@@ -216,6 +221,7 @@ class _Reader:
                 self._note(f"{converted.note} (the other answers are kept)")
             texts = {"question": question.question, "context": question.context, "solution": question.solution}
             self.n_kept += 1
+            self.gold_answers.add(question.question, question.context, question.answers)
             yield {**identity, **texts, "answers": list(question.answers), "split_origin": split}
 
     def _note(self, problem: str) -> None:

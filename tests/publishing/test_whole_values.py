@@ -217,6 +217,9 @@ def test_arguments_that_publish_and_push_refuse(tmp_path: Path) -> None:
     tables: dict[str, Any] = {"math": {"questions": table}}
     refused: list[tuple[dict[str, Any], str]] = [
         ({"card": 3}, "card= must be a Mapping, found 3"),
+        ({"card": {3: "x"}}, "card= must have texts as keys, found 3"),
+        ({"card": {"licence": "mit"}}, "card= has the unknown key 'licence': did you mean 'license'?"),
+        ({"card": {"license_name": "mine", "Tag": ["x"]}}, "card= has the unknown key 'Tag': did you mean 'tags'?"),
         ({"recipe": {}}, "recipe= must be a RecipeFile, found {}"),
         ({"provenance": []}, "provenance= must be a Mapping, found []"),
         ({"cassette": None}, "cassette= must be a bool, found None"),

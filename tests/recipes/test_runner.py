@@ -78,6 +78,7 @@ def write_recipe(tmp_path: Path, text: str) -> Path:
         (("out: out/small", "out: out/small\nneed: {samples: 8}"), 4, "need.samples of the greedy engine"),
         (("out: out/small", "out: out/small\nneed: {unsure: maybe}"), 4, "need.unsure"),
         (("out: out/small", "out: out/small\nlayout: trice\ncard: {license: mit}"), 5, "card is not supported by the layout 'trice'; expected 'hub'"),
+        (("out: out/small", "out: out/small\ncard: {licence: mit}"), 4, "card.licence is an unknown key: did you mean 'license'"),
         (("out: out/small", "out: out/small\nhub: {repo: small}"), 4, "hub.repo cannot be used: expected the id of a repository.*found 'small'"),
         (("out: out/small", "out: out/small\nlayout: trice\nhub: {repo: org/small}"), 5, "hub is not supported by the layout 'trice'"),
         (("out: out/small", "out: out/small\nhub: {repo: org/small, token: x}"), 4, "hub.token is not a key of this section"),

@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetDict
 from toolrlef_data.checks import check_table
 from toolrlef_data.choices import check_choice
 from toolrlef_data.columns import DROPPED, STAGE2, STAGE2_LATER
-from toolrlef_data.publishing.card.writing import write_card
+from toolrlef_data.publishing.card.writing import misspelt_keys, write_card
 from toolrlef_data.publishing.manifest import RECIPE, RESERVED, check_version
 from toolrlef_data.publishing.parquet_files import is_read_unchanged, write_parquet
 from toolrlef_data.publishing.placement import replace_publication, usable_path
@@ -61,8 +61,9 @@ def publish(
 
     Args:
         tables: task -> table name -> table. A table becomes the config "task-name", a plain Dataset its split "train".
-            Empty splits are skipped with a warning if the table has other rows. Tables with the same name and schema in
-            several tasks are also published as the config "mix-name", which reads the files of those tasks.
+            If its rows have another task, a warning names both. Empty splits are skipped with a warning if the table
+            has other rows. Tables with the same name and schema in several tasks are also published as the config "mix-
+            name", which reads the files of those tasks.
         out: the folder. The files of an earlier publication in it are replaced; all other files stay as they are.
         version: the version of the data set, such as "1.0.0".
         layout: "hub" (default): one set of Parquet files per config and split, README.md with its figures, and
@@ -82,7 +83,8 @@ def publish(
 
     Raises:
         InputError: the folder was not written by `publish`, has a newer version, other rows under the same version, or
-            files that changed since; or a name, version or table cannot be published, such as a table without rows.
+            files that changed since. A name, version, table or key of `card` cannot be published, such as a table
+            without rows.
         MissingColumns: `dropped` is not a ledger.
         UnknownName: an unknown layout.
 
@@ -98,6 +100,10 @@ def publish(
     for name, (value, kind) in {**expected, "cassette": (cassette, bool), "replace": (replace, bool)}.items():
         if not (isinstance(value, kind) or (value is None and name in expected)):
             raise InputError(f"{name}= must be a {kind.__name__}, found {value!r:.80}")
+    if others := [key for key in card or () if not isinstance(key, str)]:
+        raise InputError(f"card= must have texts as keys, found {others[0]!r:.80}")
+    for key, known in misspelt_keys(card or {}).items():
+        raise InputError(f"card= has the unknown key {key!r}: did you mean {known!r}?")
     all_splits = _split_tables(tables, version)
     splits = _without_empty(all_splits)
     if layout != "hub":
@@ -107,6 +113,7 @@ def publish(
         check_tables(splits)
     else:
         _check_columns(splits)
+    _warn_of_other_tasks(splits)
     if dropped is not None:
         _check_ledger(dropped)
     if cassette:
@@ -220,10 +227,7 @@ def _ledgers(splits: Splits, dropped: Dataset | None) -> dict[str, Dataset]:
         for task, task_tables in splits.items()
     }
     # The user can publish rows of one task under another name.
-    row_tasks = {
-        task: {task}.union(*(data.unique("task") for data in parts if "task" in data.column_names))
-        for task, parts in tables.items()
-    }
+    row_tasks = {task: {task}.union(*map(_tasks_in, parts)) for task, parts in tables.items()}
     published: set[str] = set().union(*row_tasks.values())
     ledgers = {}
     for task, parts in tables.items():
@@ -232,6 +236,23 @@ def _ledgers(splits: Splits, dropped: Dataset | None) -> dict[str, Dataset]:
         if len(drops):  # load_dataset cannot read a split without rows
             ledgers[task] = drops
     return ledgers
+
+
+def _warn_of_other_tasks(splits: Splits) -> None:
+    """Log a warning if questions of one task are published under the name of another, on purpose or by mistake."""
+    others: dict[str, set[str]] = {}
+    for task, _, _, data in _iter_splits(splits):
+        if "answers" in data.column_names:  # the task of trajectories is any name
+            others.setdefault(task, set()).update(_tasks_in(data) - {task})
+    for task, names in others.items():
+        if names:
+            found = ", ".join(map(repr, sorted(names)))
+            log.warning("the tables published as %r have rows of the task %s: is the name meant so?", task, found)
+
+
+def _tasks_in(data: Dataset) -> set[str]:
+    """Return the values of the column `task`; empty if there is none."""
+    return set(data.unique("task")) - {None} if "task" in data.column_names else set()
 
 
 def _iter_splits(splits: Splits) -> Iterator[tuple[str, str, str, Dataset]]:

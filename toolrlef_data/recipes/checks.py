@@ -13,6 +13,7 @@ from toolrlef_data.engines.prompts import STYLES
 from toolrlef_data.engines.spec import EngineSpec
 from toolrlef_data.loading_scripts import SOURCES
 from toolrlef_data.loading_scripts.own.files import HUB, is_own_source
+from toolrlef_data.publishing.card.writing import misspelt_keys
 from toolrlef_data.publishing.folder import LAYOUTS
 from toolrlef_data.publishing.hub.client import check_repo_id
 from toolrlef_data.recipes.schema import (
@@ -68,6 +69,8 @@ def mistakes_in(recipe: Recipe) -> Mistakes:
         yield ("cassette",), f"is not supported by the layout {recipe.layout!r}; expected 'hub'"
     if recipe.card and recipe.layout != "hub":
         yield ("card",), f"is not supported by the layout {recipe.layout!r}; expected 'hub'"
+    for key, known in misspelt_keys(recipe.card).items():
+        yield ("card", key), f"is an unknown key: did you mean {known!r}?"
     if recipe.hub is not None:
         if recipe.layout != "hub":
             yield ("hub",), f"is not supported by the layout {recipe.layout!r}; expected 'hub'"

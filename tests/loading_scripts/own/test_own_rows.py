@@ -158,6 +158,31 @@ def test_a_task_reads_and_refuses_gold_answers(caplog: pytest.LogCaptureFixture)
     ]
 
 
+def test_a_warning_counts_rows_that_contradict_an_earlier_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Not those of another context, of one gold answer in common, and of a question that is written otherwise."""
+    rows = [
+        {"id": str(n), "question": question, "context": context, "answers": answers}
+        for n, (question, context, answers) in enumerate(
+            [
+                ("How heavy is CO?", "", ["28"]),
+                ("How heavy is Co?", "", ["59"]),
+                ("How heavy is  CO?", "", ["28", "28.0"]),
+                ("How heavy is CO?", "Twice.", ["56"]),
+            ]
+        )
+    ]
+    make_questions(rows, task=TASK, id="id", context="context")
+    assert caplog.messages == []
+    wrong = [{**rows[0], "id": str(n), "answers": [str(n)]} for n in (58, 60)]
+    table = DatasetDict(train=Dataset.from_list([*rows, *wrong]), test=Dataset.from_list([{**rows[0], "id": "x"}]))
+    made = make_questions(table, task=TASK, id="id", context="context")
+    assert [len(split) for split in made.values()] == [6, 0]
+    assert caplog.messages[-1] == (
+        "mine: 2 rows have the question of an earlier row, but no gold answer in common with it, such as the ids '0' "
+        "and '58'"
+    )
+
+
 def test_a_warning_names_the_first_three_rows(caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"question": "Who?", "answers": "Ann"}, *({"question": "", "answers": "Ann"} for _ in range(4))]
 

@@ -323,6 +323,24 @@ def test_labels_are_the_grades_and_never_the_scores(tmp_path: Path) -> None:
         export(table.remove_columns("correct"), "trl_kto", path)
 
 
+def test_repeated_texts_are_used_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "toolrlef_data")
+    table = ranked(["a", " a", "b", None, "b ", "c"], [20, 20, 15, 0, 15, 5], correct=[True, True, *[False] * 4])
+    for name, texts in (("trl_kto", [" a", " b", " c"]), ("trl_preference", [" a", " a", " b"])):
+        caplog.clear()
+        options: dict[str, Any] = {} if name == "trl_kto" else {"pairs": "all"}
+        rows = to_trainer(table, name, style="completion", **options)
+        assert (rows["completion" if name == "trl_kto" else "chosen"][:], len(ledger([rows]))) == (texts, 0)
+        export(table, name, tmp_path / "x", style="completion", **options)
+        assert [message for message in caplog.messages if "repeat" in message] == [
+            f"{place}: 2 responses repeat an earlier text of their row: each text is used once"
+            for place in ("to_trainer", "x")
+        ]
+    caplog.clear()
+    export(ranked(["a", "b"], [20, 5]), "trl_preference", tmp_path / "x")
+    assert "repeat" not in caplog.text
+
+
 def test_an_unfit_response_leaves_the_others(tmp_path: Path) -> None:
     texts = ["calculator(1+1)", "calculator(1+", "3", "calculator(4+4)"]
     table = ranked(texts, [20, 15, 10, 0], correct=[True, False, False, False])

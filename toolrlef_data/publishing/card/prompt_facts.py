@@ -1,7 +1,8 @@
 """Prompts for the data card: the instructions and few-shot examples of the tasks, verbatim, with their digests.
 
 provenance.json has only digests of prompts. The text of a prompt is known if it is one of this package, or if it is in
-the published column `instruction`. Other prompts are the publisher's own: the card has only their digests.
+the published column `instruction`. Other prompts are the publisher's own: the card has only their digests, also if
+their task is registered in `TASKS`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ USES = {
     "reader_instruction": "for the reader",
 }
 EXAMPLES = "examples"
+SHIPPED = TASKS.shipped  # a registered task of the user is private
 
 
 class Prompt(NamedTuple):
@@ -52,7 +54,7 @@ def prompt_facts(splits: Splits, provenance: Mapping[str, Any]) -> list[Prompt]:
     for task, name, sha in sorted(_digests(provenance), key=lambda key: (key[0], [*USES, EXAMPLES].index(key[1]))):
         text = known.get(sha)
         if name == EXAMPLES:
-            text = _examples(TASKS[task], _datasets(splits, task)) if task in TASKS and _has(task, sha) else None
+            text = _examples(SHIPPED[task], _datasets(splits, task)) if _is_shipped(task, sha) else None
         if text != "":
             prompts.append(Prompt(task, name, USES.get(name, "for few-shot prompts"), sha, text))
     return prompts
@@ -72,15 +74,16 @@ def _digests(provenance: Mapping[str, Any]) -> set[tuple[str, str, str]]:
 def _texts(splits: Splits) -> Iterator[str]:
     """Yield the texts of this package's prompts, and those in the rows."""
     yield ""
-    for task in TASKS.values():
+    for task in SHIPPED.values():
         yield from (getattr(task, name) for name in USES)
     for data in (data for tables in splits.values() for data in tables.values()):
         if data.features.get("instruction") == STAGE1["instruction"]:
             yield from (text for text in data.unique("instruction") if text is not None)
 
 
-def _has(task: str, sha: str) -> bool:
-    return bool(TASKS[task].published()["prompts_sha256"][EXAMPLES] == sha)
+def _is_shipped(task: str, sha: str) -> bool:
+    """Return whether a digest is that of the few-shot examples of a task of this package."""
+    return task in SHIPPED and bool(SHIPPED[task].published()["prompts_sha256"][EXAMPLES] == sha)
 
 
 def _datasets(splits: Splits, task: str) -> list[str]:

@@ -26,7 +26,7 @@ from toolrlef_data.tables.stage_cache import as_arrow
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.toolbench.tokens.chat_template import ChatTokenizer, find_tokenizer, load_chat_tokenizer
 
-__all__ = ["Training", "training_facts"]
+__all__ = ["Training", "own_tasks", "training_facts"]
 
 Tables = Mapping[str, Dataset]
 BATCH_ROWS = 16  # a row can have several MB
@@ -108,6 +108,17 @@ def training_facts(
                 )
             )
     return facts
+
+
+def own_tasks(splits: Mapping[str, Tables]) -> list[str]:
+    """Return the tasks of the rows that are not of this package: a reader needs them from the publisher.
+
+    >>> own_tasks({"a": {"train": Dataset.from_list([{"task": name, "answers": ["1"]} for name in ("math", "figs")])}})
+    ['figs']
+    """
+    tables = [data for named in splits.values() for data in named.values() if "answers" in data.column_names]
+    names = {name for data in tables if data.features.get("task") == STAGE1["task"] for name in data.unique("task")}
+    return sorted(name for name in names if name is not None and name not in TASKS.shipped)
 
 
 def _kind_of(tables: Tables) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import inspect
 import logging
 from collections.abc import Mapping
 from importlib import resources
@@ -11,6 +13,7 @@ from typing import Any
 
 import jinja2
 from datasets import Dataset, DatasetInfo
+from huggingface_hub import DatasetCardData
 
 from toolrlef_data.publishing.card.column_facts import column_facts, response_columns
 from toolrlef_data.publishing.card.counts import summaries
@@ -26,7 +29,7 @@ from toolrlef_data.publishing.card.prompt_facts import prompt_facts
 from toolrlef_data.publishing.card.row_facts import MAX_ITEMS, dropped_counts, example, lost_responses
 from toolrlef_data.publishing.card.source_facts import SourceFacts, licence_fields, source_facts
 from toolrlef_data.publishing.card.step_facts import StepFacts, query_counts, step_facts
-from toolrlef_data.publishing.card.training_facts import training_facts
+from toolrlef_data.publishing.card.training_facts import own_tasks, training_facts
 from toolrlef_data.publishing.markdown import FILTERS, visible, without_empty_lines
 from toolrlef_data.publishing.provenance import (
     DECONTAMINATE,
@@ -42,11 +45,12 @@ from toolrlef_data.tables.sampling.splits import SHUFFLE
 from toolrlef_data.toolbench.samples import SampleSettings
 from toolrlef_data.toolbench.tokens.steps import TokeniseSettings
 
-__all__ = ["write_card"]
+__all__ = ["misspelt_keys", "write_card"]
 
 Splits = Mapping[str, Mapping[str, Dataset]]
 Mixes = Mapping[str, Mapping[str, list[str]]]
 OWN_FIELDS = ("title", "tokenizer", "columns")  # keys of `card` that are no metadata
+SIMILAR = 0.8  # "licence" is 0.86 similar to "license"; "license_name", another key of the Hub, is 0.74 similar
 # Template -> default title.
 TITLES = {
     "tool_use": "Tool-use training data with execution feedback",
@@ -62,6 +66,19 @@ CATEGORIES["both"] = {name: [*dict.fromkeys([*TOOL_USE[name], *STEPS[name]])] fo
 log = logging.getLogger("toolrlef_data")
 # Every table from the questions to stage 2 has one of these columns.
 TOOL_USE_COLUMNS = frozenset({"question", "uses_tool"})
+
+
+def misspelt_keys(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return key -> known key, for the keys of `card` that are nearly one of the Hub's metadata or of this package.
+
+    >>> misspelt_keys({"licence": "mit", "license_name": "mine", "title": "Sums"})
+    {'licence': 'license'}
+    """
+    known = [*OWN_FIELDS, "tags", *inspect.signature(DatasetCardData).parameters]
+    similar = {
+        key: difflib.get_close_matches(key.casefold(), known, n=1, cutoff=SIMILAR) for key in card if key not in known
+    }
+    return {key: names[0] for key, names in similar.items() if names}
 
 
 def write_card(
@@ -185,6 +202,7 @@ def _content_facts(
         "prompts": prompt_facts(splits, provenance),
         "graders": grader_facts(splits, provenance),
         "training": training_facts(splits, steps, tokenizer, mixes),
+        "own_tasks": own_tasks(splits),
         "tokenizer": redact_path(tokenizer) if tokenizer else None,
         **model_facts(provenance),
     }

@@ -93,6 +93,8 @@ def convert_rows(samples: Dataset, plan: Plan) -> Iterator[tuple[Row, list[tuple
     """Yield each row with its records, which are encoded as well, and its drops."""
     for number, row in enumerate(_rows(samples, plan)):
         outcomes: list[tuple[Record | Drop, bytes]] = []
+        texts = [text.strip() for text in row.get("responses") or () if text is not None]
+        plan.meter.n_repeated += len(texts) - len(set(texts))
         try:
             for record in plan.spec.records(row, plan.options):
                 if isinstance(record, UnusableRow):

@@ -58,6 +58,7 @@ class Meter:
         self.checker = _load(check_with) if check_with else None
         self.settings = TokeniseSettings(find_tokenizer(check_with), "tools", None, "drop", {}) if check_with else None
         self.longest = self.n_long = self.count = 0
+        self.n_repeated = 0  # responses with the text of an earlier response to their prompt
         self.added: Counter[str] = Counter()  # texts of the template before a reply
 
     def add(self, record: Mapping[str, Any], text: bytes) -> None:
@@ -72,7 +73,10 @@ class Meter:
         self.n_long += length > TRL_DEFAULT * (CHARACTERS_PER_TOKEN if chat is None else 1)
 
     def report(self, format: str, name: str) -> None:
-        """Log the length of the longest record, as a warning if TRL's default could cut it."""
+        """Log the repeated responses, and the length of the longest record: a warning if TRL's default could cut it."""
+        if self.n_repeated:
+            text = "%s: %d responses repeat an earlier text of their row: each text is used once"
+            log.info(text, name, self.n_repeated)
         for text, count in self.added.items():
             if text.strip():
                 what = (

@@ -1,6 +1,7 @@
 """The records of stage 2: pairs, triples, labels and lists of the ranked responses to a prompt; see `formats`.
 
-Responses without a text or a score, and further responses with the same text, are no candidates. A response that the
+Responses without a text or a score, and further responses with the same text, are no candidates; the log has the number
+of the latter. A response that the
 format cannot express is unfit, and the others remain. A row without a pair, and a response without a label, are
 recorded in the ledger without an error:
 

@@ -25,6 +25,7 @@ __all__ = ["GOLD", "INPUT", "INSTRUCTION", "Place", "requests_of"]
 
 # Characters for private use, which no prompt of this package contains.
 INSTRUCTION, INPUT, GOLD = "\ue000", "\ue001", "\ue002"
+SHIPPED = TASKS.shipped  # a registered task of the user is private
 NO_ENGINE = EngineSpec("local", "none")  # the prompt does not depend on the engine
 # Settings of an engine that the report shows.
 SHOWN = ("model", "revision", "adapter", "base_url", "temperature", "top_p", "top_k", "max_tokens", "seed", "stop")
@@ -83,7 +84,7 @@ def _to_responder(settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
     needs_task = bool(responder.shots) or responder.force_call or responder.protocol == "tools"
     if needs_task and (note := _unknown(own["style"], settings, place, ["examples"])):
         return note
-    task = TASKS[place.task] if needs_task else next(iter(TASKS.values()))  # only its tool is passed, and not used
+    task = SHIPPED[place.task] if needs_task else next(iter(SHIPPED.values()))  # only its tool is passed, and not used
     examples = task.examples_for(place.dataset)[: responder.shots]
     shots = [(example.input, example.call) for example in examples]
     return _published(render_request(responder, task.tool, shots, INSTRUCTION, _input(place)))
@@ -93,7 +94,7 @@ def _to_student(settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
     n_shots = settings["examples"]
     if note := _unknown(settings["style"], settings, place, ["plain_instruction", *["examples"][:n_shots]]):
         return note
-    task = TASKS[place.task]
+    task = SHIPPED[place.task]
     shots = [(example.input, example.plain) for example in task.examples_for(place.dataset)[:n_shots]]
     return _published(build_request(render_prompt(settings["style"], task.plain_instruction, _input(place), shots)))
 
@@ -101,7 +102,7 @@ def _to_student(settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
 def _to_teacher(settings: Mapping[str, Any], place: Place) -> dict[str, Any]:
     if note := _unknown(settings["style"], settings, place, ["teacher_instruction"]):
         return note
-    task = TASKS[place.task]
+    task = SHIPPED[place.task]
     prompt = render_prompt(settings["style"], task.teacher_instruction, with_gold(_input(place), [GOLD]))
     return _published(build_request(prompt)) | {"note": SHUFFLED if task.examples_for(place.dataset) else ""}
 
@@ -119,7 +120,7 @@ KINDS: dict[str, tuple[str, Callable[[Mapping[str, Any], Place], dict[str, Any]]
 def _unknown(style: str, settings: Mapping[str, Any], place: Place, parts: Sequence[str]) -> dict[str, Any] | None:
     """Return a record with a note if the style or one of the prompts of the task is unknown; None if all are known."""
     published = settings["tasks"][place.task].get("prompts_sha256", {})
-    known = TASKS[place.task].published()["prompts_sha256"] if place.task in TASKS else {}
+    known = SHIPPED[place.task].published()["prompts_sha256"] if place.task in SHIPPED else {}
     unknown = [part for part in parts if published.get(part) != known.get(part)]
     if style not in STYLES:
         return {"messages": [], "tools": [], "note": UNKNOWN_STYLE.format(style=style)}

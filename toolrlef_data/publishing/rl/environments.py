@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from toolrlef_data.records import InputError, ToolResult
-from toolrlef_data.tasks import TASKS
+from toolrlef_data.tasks.given.memory import find_task
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools.boundary import result_text
 from toolrlef_data.tools.tool import Tool
@@ -90,8 +90,8 @@ def environment(task: Task | str) -> Environment:
     """Return a task as an environment, for `GRPOTrainer(environment_factory=...)` of TRL.
 
     Args:
-        task: the task of all rows, or its name in `TASKS`; `task.with_rule("paper")` grades with another rule. Its tool
-            executes the calls in the trainer's process.
+        task: the task of all rows, or its name, as in the column `task`; `task.with_rule("paper")` grades with another
+            rule. Its tool executes the calls in the trainer's process.
 
     Returns:
         An environment with the methods `reset(**row)` and `get_reward()`, and with the tool as a method. Called, it
@@ -117,7 +117,7 @@ def environment(task: Task | str) -> Environment:
 
 def trainable_task(task: Task | str) -> Task:
     """Return a task whose calls and answers can be graded inside a trainer, or raise the errors of `reward`."""
-    checked = TASKS[task] if isinstance(task, str) else task
+    checked = find_task(task) if isinstance(task, str) else task
     if not isinstance(checked, Task):
         raise InputError(f"task: expected a Task or the name of one, found {task!r:.80}")
     checked.tool.check()

@@ -26,8 +26,8 @@ def reward(task: Task | str | Sequence[Task | str]) -> Reward:
     """Return a reward function for TRL: 1 for a right completion, 0 for a wrong one, None if it cannot be graded.
 
     Args:
-        task: the task of all rows, or its name in `TASKS`. A list grades each row by its task, which the column `task`
-            names. The tools execute the calls in the trainer's process.
+        task: the task of all rows, or its name. A list grades each row by its task, which the column `task` names. The
+            tools execute the calls in the trainer's process.
 
     Returns:
         A function for `GRPOTrainer(reward_funcs=...)`. It reads the columns `answers`, `task` and, for graders that
