@@ -15,6 +15,7 @@ from toolrlef_data import (
     EngineSpec,
     Reply,
     Responder,
+    Task,
     Tool,
     ToolUnavailable,
     answer,
@@ -140,6 +141,36 @@ def test_a_call_with_one_number_is_no_leak_but_one_with_the_answer_is() -> None:
     assert len(stage1(3)) == 1
     table = stage1(3, call="convert(3000, m)")
     assert [row["reason"] for row in ledger([table])] == ["leaks_answer"]
+
+
+def molar(formula: str) -> Any:
+    """Returns the molar mass of a substance.
+
+    Args:
+        formula: Its formula.
+    """
+    return {"H2O": 18.02, "NaCl": 58.44, "CO2": 44.01, "C2H6": 30.07}[formula]
+
+
+def molar_stage1(task: Task) -> Dataset:
+    rows = [
+        {"question": f"What is the molar mass of {name}?", "answers": molar(name)}
+        for name in ("H2O", "NaCl", "CO2", "C2H6")
+    ]
+    graded = grade(answer(make_questions(rows, task=task), quiet({"": "It is 1."})))
+    return build_stage1(graded, quiet({row["answers"][0]: f"molar({name_of(row)})" for row in graded}))
+
+
+def name_of(row: dict[str, Any]) -> str:
+    return str(row["question"]).split()[-1].rstrip("?")
+
+
+MOLAR = replace(TASKS["math"], name="molar", tool=Tool.from_function(molar), instruction="You may call molar(formula).")
+
+
+def test_a_text_with_one_number_is_no_leak() -> None:
+    table = molar_stage1(MOLAR)
+    assert table["output"][:] == ["molar(H2O)", "molar(NaCl)", "molar(CO2)", "molar(C2H6)"]
 
 
 def test_the_environment_and_the_reward_take_several_arguments() -> None:

@@ -161,20 +161,22 @@ _has_function = re.compile(r"sqrt|exp|log|ln|fact|[!\u00b2\u00b3]|\bpi\b", re.IG
 
 
 def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
-    """Return whether a formula reveals the answer: it is a single number, or contains a gold answer.
+    """Return whether an argument reveals the answer: a formula that is only a gold answer, or a text that contains one.
 
-    A gold answer that equals a number in the question, in digits or words, is no leak. Signs are ignored. The arguments
-    of a function, as a JSON object, may contain a single number: the function computes with it.
+    A gold answer that equals a number in the question, in digits or words, is no leak, unless it is the whole formula.
+    Signs are ignored. Another tool than the calculator computes with a single number, so its argument may be one.
 
-    >>> leaks("72", "How many?", ["72"]), leaks("70+2", "How many?", ["72"]), leaks("72+0", "How many?", ["72"])
+    >>> leaks("72", "72?", ["72"]), leaks("70+2", "How many?", ["72"]), leaks("72+0", "How many?", ["72"])
     (True, False, True)
-    >>> leaks("12*1", "He has a dozen. How many?", ["12"])
-    False
+    >>> leaks("12*1", "He has a dozen. How many?", ["12"]), leaks("H2O", "The molar mass of water?", ["18.02"])
+    (False, False)
     """
-    argument = plain_latex(argument)
+    formula, argument = argument, plain_latex(argument)
     literals = unsigned_numbers(argument.replace("_", ""))
-    if len(literals) == 1 and not _has_function(argument) and not argument.startswith('{"'):
-        return True
+    if len(literals) == 1 and not _has_function(argument):
+        value = CALCULATOR.run(formula).value
+        if value is not None and grade(str(value).lstrip("-"), [answer.strip().lstrip("-") for answer in answers]):
+            return True
     if "%" in argument:
         literals += [literal / 100 for literal in literals]
     golds = {round(abs(gold), 2) for gold in map(parse_number, answers) if gold is not None}
