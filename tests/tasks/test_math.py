@@ -131,6 +131,21 @@ def test_an_answer_that_cannot_be_read_is_not_graded(response: str, expected: bo
     assert paper.grade_row(paper.extract(response), answers, "How long?", "", response) is (expected or False)
 
 
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        *((text, True) for text in ("18.02", "18.02 g/mol", "The molar mass is 18.02.", "mass = 18.02 g", "1.802e1")),
+        *((text, False) for text in ("17.02 g/mol", "about 18.02", "18.02 or 19", "18.02 million", "18.02 of 20 g")),
+        *((text, False) for text in ('{"mass": 18.02}', "18,02", "18.02k", "not 18.02", "C18.02", "none")),
+    ],
+)
+def test_only_an_output_that_is_one_number_with_a_unit_is_the_number(output: str, expected: bool) -> None:
+    assert MATH.grade_output(output, ["18.02"]) is expected
+    assert MATH.grade(output, ["18.02"]) is (expected and parse_number(output) is not None), "a response is extracted"
+    assert MATH.with_rule("paper").grade_output(output, ["18.02"]) is (expected and parse_number(output) is not None)
+    assert (distance(output, ["20"]) is not None) >= expected
+
+
 def test_ungradable_reason_and_distance() -> None:
     assert ungradable_reason(["many", "72"]) is None
     assert ungradable_reason([]) == ungradable_reason([" "]) == "no_answer"

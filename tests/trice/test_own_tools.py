@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -171,6 +172,28 @@ MOLAR = replace(TASKS["math"], name="molar", tool=Tool.from_function(molar), ins
 def test_a_text_with_one_number_is_no_leak() -> None:
     table = molar_stage1(MOLAR)
     assert table["output"][:] == ["molar(H2O)", "molar(NaCl)", "molar(CO2)", "molar(C2H6)"]
+
+
+def molar_text(formula: str) -> str:
+    return f"{molar(formula)} g/mol"
+
+
+def is_close(prediction: str | None, answers: Sequence[str]) -> bool | None:
+    """A rule of a user, which reads the output of a tool and the prediction of a response."""
+    if prediction is None:
+        return False
+    return abs(float(prediction.removesuffix(" g/mol")) - float(answers[0])) < 0.1
+
+
+def test_an_output_with_a_unit_is_verified_and_an_own_rule_decides_of_outputs() -> None:
+    with_unit = replace(MOLAR, tool=Tool("molar", "Returns a molar mass.", molar_text, parameter="formula"))
+    for task in (with_unit, replace(with_unit, grade=is_close)):
+        table = molar_stage1(task)
+        assert table["source"][:] == ["teacher"] * 4
+        (row, *_) = stage2(table, "molar(NaCl)", "It is 18.02.", "It is 3.")
+        assert row["tool_outputs"][:2] == ["18.02 g/mol", "58.44 g/mol"]
+        assert row["correct"] == [True, False, True, False]
+    assert len(molar_stage1(replace(with_unit, grade=lambda prediction, answers: False))) == 0
 
 
 def test_the_environment_and_the_reward_take_several_arguments() -> None:
