@@ -106,7 +106,7 @@ def answer(
         response_of=_student_response,
     )
     answered = run_model_stage(questions, stage, num_proc=num_proc)
-    warn_of_lost_replies(answered, ["response"], settings.max_tokens, "student")
+    warn_of_lost_replies(answered, ["response", "samples"], settings.max_tokens, "student")
     return remember_tasks(answered, tasks)
 
 
