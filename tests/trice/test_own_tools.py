@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from datasets import Dataset
 
 from toolrlef_data import (
     TASKS,
     EngineSpec,
+    InputError,
     Reply,
     Responder,
     Task,
@@ -65,11 +67,11 @@ def quiet(script: Any, **settings: Any) -> EngineSpec:
     return scripted(script, progress=False, **settings)
 
 
-def questions(*values: int) -> Dataset:
+def questions(*values: int, task: Task = TASK) -> Dataset:
     rows = [
         {"id": f"q{value}", "question": f"How many metres are {value} km?", "answers": 1000 * value} for value in values
     ]
-    return make_questions(rows, task=TASK, id="id")
+    return make_questions(rows, task=task, id="id")
 
 
 def stage1(*values: int, call: str = 'convert({}, "km")') -> Dataset:
@@ -194,6 +196,35 @@ def test_an_output_with_a_unit_is_verified_and_an_own_rule_decides_of_outputs() 
         assert row["tool_outputs"][:2] == ["18.02 g/mol", "58.44 g/mol"]
         assert row["correct"] == [True, False, True, False]
     assert len(molar_stage1(replace(with_unit, grade=lambda prediction, answers: False))) == 0
+
+
+@pytest.mark.parametrize(
+    ("grader", "found"),
+    [
+        (lambda prediction, answers: "yes", "returned 'yes'"),
+        (lambda prediction, answers: 0.9, "returned 0.9"),
+        (lambda prediction, answers: 1 / 0, "failed with ZeroDivisionError: division by zero"),
+        (lambda prediction: True, "failed with TypeError: "),
+    ],
+)
+def test_an_error_of_a_grading_function_names_the_task_and_the_row(grader: Any, found: str) -> None:
+    answered = answer(questions(3, task=replace(TASK, grade=grader)), quiet({"": "It is 7."}))
+    with pytest.raises(InputError) as raised:
+        grade(answered)
+    for part in ("task 'lengths': the row 'q3': ", "('7', ['3000']) " + found, "; expected a function of"):
+        assert part in str(raised.value)
+
+
+def test_an_error_of_a_grading_function_at_an_output_names_the_row() -> None:
+    task = replace(TASK, grade=lambda prediction, answers: False if prediction == "7" else 1)
+    graded = grade(answer(questions(3, task=task), quiet({"": "It is 7."})))
+    with pytest.raises(InputError, match=r"the row 'q3': .*'3000.0'.* returned 1; "):
+        build_stage1(graded, quiet({"": "convert(3, km)"}))
+
+
+def test_the_grades_of_a_function_may_be_of_numpy() -> None:
+    task = replace(TASK, grade=lambda prediction, answers: np.float64(prediction) == float(answers[0]))
+    assert grade(answer(questions(3, task=task), quiet({"": "It is 3000."})))["correct"][:] == [True]
 
 
 def test_the_environment_and_the_reward_take_several_arguments() -> None:
