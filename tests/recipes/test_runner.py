@@ -97,6 +97,36 @@ def test_error_lists_all_mistakes(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
+def test_an_error_of_a_key_lists_the_keys_of_its_section(tmp_path: Path) -> None:
+    for old, new, words in (
+        (
+            "sources:",
+            "responder: []\nsources:",
+            "responder is not a key of this section; did you mean responders? Its keys: accept_",
+        ),
+        ("rows: 12", "row: 12", "; did you mean rows? Its keys: answers, config, context, "),
+        ("kind: local", "temprature: 1, kind: local", "; did you mean temperature? Its keys: adapter, base_url"),
+        (
+            "out: out/small",
+            "out: out/small\nhub: {repo: org/small, token: x}",
+            "hub.token is not a key of this section. Its keys: private, repo",
+        ),
+    ):
+        with pytest.raises(InputError) as caught:
+            load_recipe(write_recipe(tmp_path, GOOD.replace(old, new)))
+        assert words in str(caught.value)
+
+
+def test_an_error_of_a_source_names_the_line_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("text,right\nHow many?,5\n")
+    source = f"name: {tmp_path}/own.csv, task: math, question: txet, answers: right"
+    path = write_recipe(tmp_path, GOOD.replace("name: sample", source))
+    assert source in path.read_text()
+    with pytest.raises(InputError) as caught:
+        run_recipe(load_recipe(path), out=tmp_path / "out")
+    assert str(caught.value).startswith(f"{path}:5: sources.0: the table lacks the columns of question='txet'")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("a: [", "is not valid YAML"), ("- 1", "a recipe must be a mapping with the keys name"), ("", "found None")],

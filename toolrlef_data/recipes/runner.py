@@ -299,7 +299,10 @@ def _run_stage2(
 def _questions(source: Source) -> Dataset:
     """Return the selected rows of one source, with a lineage that starts at the source and has its dropped rows."""
     options = source.own_options if source.is_own else {"data_dir": source.data_dir, **source.options}
-    data = load_source(source.name, split=source.split, **options)
+    try:
+        data = load_source(source.name, split=source.split, **options)
+    except InputError as error:
+        raise InputError(f"{source._place}{error}") from error
     if source.rows is None or source.rows >= len(data):
         return data
     if source.seed is not None:
