@@ -98,6 +98,57 @@ def test_error_lists_all_mistakes(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
+def test_an_error_of_a_key_lists_the_keys_of_its_section(tmp_path: Path) -> None:
+    for old, new, words in (
+        (
+            "sources:",
+            "responder: []\nsources:",
+            "responder is not a key of this section; did you mean responders? Its keys: accept_",
+        ),
+        ("rows: 12", "row: 12", "; did you mean rows? Its keys: answers, config, context, "),
+        ("kind: local", "temprature: 1, kind: local", "; did you mean temperature? Its keys: adapter, base_url"),
+        (
+            "out: out/small",
+            "out: out/small\nhub: {repo: org/small, token: x}",
+            "hub.token is not a key of this section. Its keys: private, repo",
+        ),
+    ):
+        with pytest.raises(InputError) as caught:
+            load_recipe(write_recipe(tmp_path, GOOD.replace(old, new)))
+        assert words in str(caught.value)
+
+
+def never_asked(request: Request) -> str:
+    raise AssertionError("a responder was asked")
+
+
+def test_a_run_without_a_row_in_stage_1_asks_no_responder_and_says_why(tmp_path: Path) -> None:
+    models = {"student": scripted({"": "It is 0."}, progress=False), "other": scripted(never_asked, progress=False)}
+    teacher = scripted({"": "calculator(1-1)"}, progress=False)
+    recipe = load_recipe(write_recipe(tmp_path, GOOD)).model_copy(
+        update={"engines": {**models, "teacher": teacher}, "teachers": ("teacher",), "attempts": 1}
+    )
+    responders = tuple(section.model_copy(update={"engine": "other"}) for section in recipe.responders)
+    with pytest.raises(InputError) as caught:
+        run_recipe(recipe.model_copy(update={"responders": responders}), out=tmp_path / "out")
+    first, *rows = str(caught.value).splitlines()
+    assert first.startswith(
+        "stage 1 has no row, so nothing is published: all 12 questions were dropped (wrong_value 12; docs"
+    )
+    assert len(rows) == 3
+    assert all(row.endswith(": wrong_value: calculator(1-1) -> 0") for row in rows)
+
+
+def test_an_error_of_a_source_names_the_line_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("text,right\nHow many?,5\n")
+    source = f"name: {tmp_path}/own.csv, task: math, question: txet, answers: right"
+    path = write_recipe(tmp_path, GOOD.replace("name: sample", source))
+    assert source in path.read_text()
+    with pytest.raises(InputError) as caught:
+        run_recipe(load_recipe(path), out=tmp_path / "out")
+    assert str(caught.value).startswith(f"{path}:5: sources.0: the table lacks the columns of question='txet'")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [("a: [", "is not valid YAML"), ("- 1", "a recipe must be a mapping with the keys name"), ("", "found None")],

@@ -131,6 +131,21 @@ def test_an_answer_that_cannot_be_read_is_not_graded(response: str, expected: bo
     assert paper.grade_row(paper.extract(response), answers, "How long?", "", response) is (expected or False)
 
 
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        *((text, True) for text in ("18.02", "18.02 g/mol", "The molar mass is 18.02.", "mass = 18.02 g", "1.802e1")),
+        *((text, False) for text in ("17.02 g/mol", "about 18.02", "18.02 or 19", "18.02 million", "18.02 of 20 g")),
+        *((text, False) for text in ('{"mass": 18.02}', "18,02", "18.02k", "not 18.02", "C18.02", "none")),
+    ],
+)
+def test_only_an_output_that_is_one_number_with_a_unit_is_the_number(output: str, expected: bool) -> None:
+    assert MATH.grade_output(output, ["18.02"]) is expected
+    assert MATH.grade(output, ["18.02"]) is (expected and parse_number(output) is not None), "a response is extracted"
+    assert MATH.with_rule("paper").grade_output(output, ["18.02"]) is (expected and parse_number(output) is not None)
+    assert (distance(output, ["20"]) is not None) >= expected
+
+
 def test_ungradable_reason_and_distance() -> None:
     assert ungradable_reason(["many", "72"]) is None
     assert ungradable_reason([]) == ungradable_reason([" "]) == "no_answer"
@@ -173,7 +188,7 @@ def test_numbers_in(text: str, values: set[float]) -> None:
     ("argument", "question", "answers", "expected"),
     [
         ("72", "72?", ["72"], True),  # no computation
-        ("(-$72.0)", "72?", ["5"], True),
+        ("(-$72.0)", "72?", ["72"], True),
         ("round(72)", "72?", ["72"], True),
         ("sqrt(16)", "What is the side of a square of 16?", ["4"], False),
         ("72+0", "How many?", ["72"], True),
@@ -188,6 +203,11 @@ def test_numbers_in(text: str, values: set[float]) -> None:
         ("20*0.5", "Half of 20?", ["0.5"], False),
         ("24*3", "24 and three?", ["72"], False),
         ("70+2", "How many?", ["72"], False),  # not covered: the answer in parts
+        ("9", "The square of 9?", ["81"], False),  # another tool than the calculator
+        ("H2O", "The molar mass of water?", ["18.02"], False),
+        ("CO2", "How many atoms of oxygen has CO2?", ["2"], False),
+        ('{"formula": "H2O", "moles": 2.0}', "The mass of two moles of water?", ["36.04"], False),
+        ("18.02 g/mol", "The molar mass of water?", ["18.02"], True),
     ],
 )
 def test_leaks(argument: str, question: str, answers: list[str], expected: bool) -> None:

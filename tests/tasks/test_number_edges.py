@@ -565,8 +565,10 @@ def test_the_borders_of_a_grade_and_of_a_leak() -> None:
         ("picnic", ["5"], False),
         ('{"a": 5}', ["7"], False),
         ('{"a": 5}', ["5"], True),
-        ("5", ["7"], True),
-        ("5 apiece", ["7"], True),
+        ("5", ["7"], False),
+        ("-5", ["5"], True),
+        ("5", ["-5"], True),
+        ("5 apiece", ["5"], True),
     ):
         assert leaks(argument, "How many?", golds) is leaked, (argument, golds)
     assert not leaks("5+1", "Of five?", ["5"])

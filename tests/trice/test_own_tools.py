@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from datasets import Dataset
 
 from toolrlef_data import (
     TASKS,
     EngineSpec,
+    InputError,
     Reply,
     Responder,
+    Task,
     Tool,
     ToolUnavailable,
     answer,
@@ -63,11 +67,11 @@ def quiet(script: Any, **settings: Any) -> EngineSpec:
     return scripted(script, progress=False, **settings)
 
 
-def questions(*values: int) -> Dataset:
+def questions(*values: int, task: Task = TASK) -> Dataset:
     rows = [
         {"id": f"q{value}", "question": f"How many metres are {value} km?", "answers": 1000 * value} for value in values
     ]
-    return make_questions(rows, task=TASK, id="id")
+    return make_questions(rows, task=task, id="id")
 
 
 def stage1(*values: int, call: str = 'convert({}, "km")') -> Dataset:
@@ -140,6 +144,87 @@ def test_a_call_with_one_number_is_no_leak_but_one_with_the_answer_is() -> None:
     assert len(stage1(3)) == 1
     table = stage1(3, call="convert(3000, m)")
     assert [row["reason"] for row in ledger([table])] == ["leaks_answer"]
+
+
+def molar(formula: str) -> Any:
+    """Returns the molar mass of a substance.
+
+    Args:
+        formula: Its formula.
+    """
+    return {"H2O": 18.02, "NaCl": 58.44, "CO2": 44.01, "C2H6": 30.07}[formula]
+
+
+def molar_stage1(task: Task) -> Dataset:
+    rows = [
+        {"question": f"What is the molar mass of {name}?", "answers": molar(name)}
+        for name in ("H2O", "NaCl", "CO2", "C2H6")
+    ]
+    graded = grade(answer(make_questions(rows, task=task), quiet({"": "It is 1."})))
+    return build_stage1(graded, quiet({row["answers"][0]: f"molar({name_of(row)})" for row in graded}))
+
+
+def name_of(row: dict[str, Any]) -> str:
+    return str(row["question"]).split()[-1].rstrip("?")
+
+
+MOLAR = replace(TASKS["math"], name="molar", tool=Tool.from_function(molar), instruction="You may call molar(formula).")
+
+
+def test_a_text_with_one_number_is_no_leak() -> None:
+    table = molar_stage1(MOLAR)
+    assert table["output"][:] == ["molar(H2O)", "molar(NaCl)", "molar(CO2)", "molar(C2H6)"]
+
+
+def molar_text(formula: str) -> str:
+    return f"{molar(formula)} g/mol"
+
+
+def is_close(prediction: str | None, answers: Sequence[str]) -> bool | None:
+    """A rule of a user, which reads the output of a tool and the prediction of a response."""
+    if prediction is None:
+        return False
+    return abs(float(prediction.removesuffix(" g/mol")) - float(answers[0])) < 0.1
+
+
+def test_an_output_with_a_unit_is_verified_and_an_own_rule_decides_of_outputs() -> None:
+    with_unit = replace(MOLAR, tool=Tool("molar", "Returns a molar mass.", molar_text, parameter="formula"))
+    for task in (with_unit, replace(with_unit, grade=is_close)):
+        table = molar_stage1(task)
+        assert table["source"][:] == ["teacher"] * 4
+        (row, *_) = stage2(table, "molar(NaCl)", "It is 18.02.", "It is 3.")
+        assert row["tool_outputs"][:2] == ["18.02 g/mol", "58.44 g/mol"]
+        assert row["correct"] == [True, False, True, False]
+    assert len(molar_stage1(replace(with_unit, grade=lambda prediction, answers: False))) == 0
+
+
+@pytest.mark.parametrize(
+    ("grader", "found"),
+    [
+        (lambda prediction, answers: "yes", "returned 'yes'"),
+        (lambda prediction, answers: 0.9, "returned 0.9"),
+        (lambda prediction, answers: 1 / 0, "failed with ZeroDivisionError: division by zero"),
+        (lambda prediction: True, "failed with TypeError: "),
+    ],
+)
+def test_an_error_of_a_grading_function_names_the_task_and_the_row(grader: Any, found: str) -> None:
+    answered = answer(questions(3, task=replace(TASK, grade=grader)), quiet({"": "It is 7."}))
+    with pytest.raises(InputError) as raised:
+        grade(answered)
+    for part in ("task 'lengths': the row 'q3': ", "('7', ['3000']) " + found, "; expected a function of"):
+        assert part in str(raised.value)
+
+
+def test_an_error_of_a_grading_function_at_an_output_names_the_row() -> None:
+    task = replace(TASK, grade=lambda prediction, answers: False if prediction == "7" else 1)
+    graded = grade(answer(questions(3, task=task), quiet({"": "It is 7."})))
+    with pytest.raises(InputError, match=r"the row 'q3': .*'3000.0'.* returned 1; "):
+        build_stage1(graded, quiet({"": "convert(3, km)"}))
+
+
+def test_the_grades_of_a_function_may_be_of_numpy() -> None:
+    task = replace(TASK, grade=lambda prediction, answers: np.float64(prediction) == float(answers[0]))
+    assert grade(answer(questions(3, task=task), quiet({"": "It is 3000."})))["correct"][:] == [True]
 
 
 def test_the_environment_and_the_reward_take_several_arguments() -> None:

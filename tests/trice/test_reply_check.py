@@ -272,6 +272,12 @@ def test_the_screen_has_the_share_of_a_responder_that_lost_every_row(
     assert ["", "stage1", "unreadable_answer", "1", ""] in lines
 
 
+def test_the_warning_of_lost_replies_counts_every_sample(caplog: pytest.LogCaptureFixture) -> None:
+    model = quiet(lambda request: Reply("and", **(LIMIT if request.sample else {})), temperature=1.0, max_tokens=7)
+    answer(questions(2), model, samples=4)
+    assert "student: 6 of 8 replies are no responses (6 cut_off): raise max_tokens above 7" in caplog.text
+
+
 def test_many_lost_replies_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         answer(questions(2), quiet({"36 bowls": Reply("and", **LIMIT), "": "8"}, max_tokens=7))

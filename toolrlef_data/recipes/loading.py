@@ -16,10 +16,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import pydantic
 import yaml
@@ -85,6 +88,8 @@ def load_recipe(path: str | Path, *, rows: int | None = None, all_rows: bool = F
     try:
         recipe = Recipe.model_validate(values)
         recipe._file = file
+        for i, source in enumerate(recipe.sources):
+            source._place = f"{file}:{lines['sources', i]}: sources.{i}: "
     except pydantic.ValidationError as error:
         raise InputError(_report(file, lines, [(e["loc"], _message(e)) for e in error.errors()])) from None
     if mistakes := list(mistakes_in(recipe)):
@@ -112,12 +117,32 @@ def _message(error: Any) -> str:
     if error["type"] == "missing":
         return "is missing"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return "is not a key of this section"
+        return f"is not a key of this section{_known_keys(error['loc'])}"
     if error["type"] == "value_error":  # raised by this package, with a complete message
         return str(error["ctx"]["error"])
     may_be_secret = {"keys", "base_url", "options"} & set(error["loc"])  # the value could be an API key
     value = "" if may_be_secret else f", found {error['input']!r:.80}"
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}{value}"
+
+
+def _known_keys(place: Place) -> str:
+    """Return the end of a message: the key that may be meant, and all keys of the section of an unknown key."""
+    kind: Any = Recipe
+    for part in place[:-1]:
+        fields = getattr(kind, "model_fields", {})
+        # The elements of a tuple, the values of a mapping, or the section of `Section | None`.
+        inner = [argument for argument in get_args(kind) if argument not in (Ellipsis, NoneType, str)]
+        kind = fields[part].annotation if part in fields else inner[0] if inner else None
+        while get_origin(kind) in (Union, UnionType):
+            kind = next((argument for argument in get_args(kind) if argument is not NoneType), None)
+    keys = sorted(kind.model_fields if hasattr(kind, "model_fields") else (f.name for f in _fields_of(kind)))
+    similar = difflib.get_close_matches(str(place[-1]), keys, n=1)
+    meant = f"; did you mean {similar[0]}?" if similar else "."
+    return f"{meant} Its keys: {', '.join(keys)}" if keys else ""
+
+
+def _fields_of(kind: Any) -> tuple[Any, ...]:
+    return dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
 
 
 def _report(file: Path, lines: dict[Place, int], mistakes: list[tuple[Place, str]]) -> str:

@@ -25,6 +25,7 @@ from toolrlef_data.records import InputError
 from toolrlef_data.tables.lineage import ledger, lineage, record_source
 from toolrlef_data.tables.reshape import stack
 from toolrlef_data.tables.sampling.subsets import subset
+from toolrlef_data.tables.stage_cache import count_values
 from toolrlef_data.tasks import TASKS
 from toolrlef_data.tasks.task import Task
 from toolrlef_data.tools import TOOL_KINDS
@@ -113,7 +114,7 @@ def run_recipe(
     num_proc = num_proc or recipe.run.num_proc
     published = check_publishable(recipe, out=out, replace=replace)
     questions = load_questions(recipe, num_proc=num_proc)
-    built = build_tables(recipe, questions, num_proc=num_proc)
+    built = build_tables(recipe, questions, needs_rows=True, num_proc=num_proc)
     folder, push = publish_tables(recipe, built.tables, published, out=out, replace=replace)
     needs = [tables["need"] for tables in built.tables.values() if "need" in tables]
     return Run(
@@ -164,13 +165,25 @@ def load_questions(recipe: Recipe, *, num_proc: int | None = None) -> dict[str, 
     return tables
 
 
-def build_tables(recipe: Recipe, questions: Mapping[str, Dataset], *, num_proc: int | None = None) -> Built:
-    """Return the tables of a recipe for questions of each task."""
+def build_tables(
+    recipe: Recipe, questions: Mapping[str, Dataset], *, needs_rows: bool = False, num_proc: int | None = None
+) -> Built:
+    """Return the tables of a recipe for questions of each task.
+
+    Args:
+        recipe: the recipe.
+        questions: task -> questions.
+        needs_rows: raise an InputError before the responders are asked if there will be no row to publish. Default:
+            False, as for a shard, whose rows are a part of all.
+        num_proc: number of processes.
+    """
     engines = dict(recipe.engines)
     tasks = {name: _task(name, recipe, engines) for name in questions}
     shared = {name: {"task": {name: task}, "num_proc": num_proc} for name, task in tasks.items()}  # of every stage
     stage1_runs = {name: _run_stage1(questions[name], recipe, engines, shared[name]) for name in tasks}
     stage1 = {name: run[-1] for name, run in stage1_runs.items()}
+    if needs_rows and not any(len(table) for _, need, last in stage1_runs.values() for table in (need, last) if table):
+        raise InputError(_all_dropped(ledger(stage1.values())))
     if recipe.warm_up is not None:
         from toolrlef_data.trice.training.warm_up import warm_up
 
@@ -186,6 +199,16 @@ def build_tables(recipe: Recipe, questions: Mapping[str, Dataset], *, num_proc: 
         if recipe.cassette:  # rebuilding stage 2 from the cassette needs the responses
             tables[name]["responded"] = stage2_runs[name][0]
     return Built({name: run[0] for name, run in stage1_runs.items()}, tables)
+
+
+def _all_dropped(dropped: Dataset) -> str:
+    """Return the message that stage 1 has no row, with the counts of the reasons and some of the dropped rows."""
+    counts = count_values(dropped, "reason").most_common()
+    reasons = ", ".join(f"{reason} {count}" for (reason,), count in counts)
+    first = dropped.select(range(min(3, len(dropped))))
+    rows = "".join(f"\n  {row['id']}: {row['detail'] or row['reason']:.200}" for row in first)
+    what = f"all {len(dropped)} questions were dropped ({reasons}; docs/drops.md says what to do)"
+    return f"stage 1 has no row, so nothing is published: {what}. The first of them:{rows}"
 
 
 def publish_tables(
@@ -299,7 +322,10 @@ def _run_stage2(
 def _questions(source: Source) -> Dataset:
     """Return the selected rows of one source, with a lineage that starts at the source and has its dropped rows."""
     options = source.own_options if source.is_own else {"data_dir": source.data_dir, **source.options}
-    data = load_source(source.name, split=source.split, **options)
+    try:
+        data = load_source(source.name, split=source.split, **options)
+    except InputError as error:
+        raise InputError(f"{source._place}{error}") from error
     if source.rows is None or source.rows >= len(data):
         return data
     if source.seed is not None:

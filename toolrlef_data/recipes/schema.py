@@ -60,6 +60,7 @@ class Source(Section):
     dataset: str | None = None
     config: str | None = None
     revision: str | None = None
+    _place: str = pydantic.PrivateAttr(default="")  # file, line and key, which begin the message of an error
 
     @property
     def is_own(self) -> bool:

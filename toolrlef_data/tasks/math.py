@@ -55,7 +55,9 @@ TEACHER_INSTRUCTION = (
 extract = final_number
 
 
-def grade(prediction: str | None, answers: Sequence[str], *, response: str = "", rule: str = "default") -> bool | None:
+def grade(
+    prediction: str | None, answers: Sequence[str], *, response: str = "", rule: str = "default", anywhere: bool = False
+) -> bool | None:
     """Return whether a prediction equals a gold answer, both rounded to 2 decimals.
 
     Args:
@@ -63,6 +65,8 @@ def grade(prediction: str | None, answers: Sequence[str], *, response: str = "",
         answers: gold answers; matching any one suffices.
         response: the response that the prediction is extracted from.
         rule: "default", or "paper": a response without a prediction is always incorrect.
+        anywhere: the prediction is the output of a tool, whose number may have a unit or a label, as a gold answer may
+            (`clean_answer`); not by the rule "paper".
 
     Returns:
         None if no gold answer contains a digit, so that none is comparable, and if the answer in `response` cannot be
@@ -70,12 +74,14 @@ def grade(prediction: str | None, answers: Sequence[str], *, response: str = "",
 
     >>> grade("33.333", ["33.33"]), grade("1234567", ["1,234,567"]), grade("nan", ["0"]), grade("7", ["unknown"])
     (True, True, False, None)
+    >>> grade("58.44 g/mol", ["58.44"], anywhere=True), grade("58.44 g/mol", ["58.44"])
+    (True, False)
     """
     if prediction is None:
         return None if rule == "default" and is_unreadable(response) else False
     if prediction in answers and prediction.isdecimal():
         return True
-    value = parse_number(prediction)
+    value = _value(prediction) if anywhere and rule == "default" else parse_number(prediction)
     comparable = False
     for answer in answers:
         gold = parse_number(answer)
@@ -143,13 +149,22 @@ def clean_answer(text: str) -> str | None:
     return final_number(text) if _label(before) and _unit(after) else None
 
 
+def _value(output: str) -> float | None:
+    """Return the number that the output of a tool is, alone or with a unit or a label; None if it is not one number."""
+    value = parse_number(output)
+    number = clean_answer(output) if value is None else None
+    return value if number is None else parse_number(number)
+
+
 def distance(prediction: str | None, answers: Sequence[str]) -> float | None:
     """Return the distance to the nearest gold answer, both rounded to 2 decimals; None if either is not a number.
 
-    >>> distance("25.0", ["57"]), distance(None, ["57"])
-    (32.0, None)
+    The prediction may be the output of a tool, with a unit.
+
+    >>> distance("25.0", ["57"]), distance("25 km", ["57"]), distance(None, ["57"])
+    (32.0, 32.0, None)
     """
-    value = None if prediction is None else parse_number(prediction)
+    value = None if prediction is None else _value(prediction)
     golds = [gold for gold in map(parse_number, answers) if gold is not None]
     if value is None or not golds:
         return None
@@ -161,20 +176,22 @@ _has_function = re.compile(r"sqrt|exp|log|ln|fact|[!\u00b2\u00b3]|\bpi\b", re.IG
 
 
 def leaks(argument: str, question: str, answers: Sequence[str]) -> bool:
-    """Return whether a formula reveals the answer: it is a single number, or contains a gold answer.
+    """Return whether an argument reveals the answer: a formula that is only a gold answer, or a text that contains one.
 
-    A gold answer that equals a number in the question, in digits or words, is no leak. Signs are ignored. The arguments
-    of a function, as a JSON object, may contain a single number: the function computes with it.
+    A gold answer that equals a number in the question, in digits or words, is no leak, unless it is the whole formula.
+    Signs are ignored. Another tool than the calculator computes with a single number, so its argument may be one.
 
-    >>> leaks("72", "How many?", ["72"]), leaks("70+2", "How many?", ["72"]), leaks("72+0", "How many?", ["72"])
+    >>> leaks("72", "72?", ["72"]), leaks("70+2", "How many?", ["72"]), leaks("72+0", "How many?", ["72"])
     (True, False, True)
-    >>> leaks("12*1", "He has a dozen. How many?", ["12"])
-    False
+    >>> leaks("12*1", "He has a dozen. How many?", ["12"]), leaks("H2O", "The molar mass of water?", ["18.02"])
+    (False, False)
     """
-    argument = plain_latex(argument)
+    formula, argument = argument, plain_latex(argument)
     literals = unsigned_numbers(argument.replace("_", ""))
-    if len(literals) == 1 and not _has_function(argument) and not argument.startswith('{"'):
-        return True
+    if len(literals) == 1 and not _has_function(argument):
+        value = CALCULATOR.run(formula).value
+        if value is not None and grade(str(value).lstrip("-"), [answer.strip().lstrip("-") for answer in answers]):
+            return True
     if "%" in argument:
         literals += [literal / 100 for literal in literals]
     golds = {round(abs(gold), 2) for gold in map(parse_number, answers) if gold is not None}

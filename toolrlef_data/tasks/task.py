@@ -16,7 +16,8 @@ from toolrlef_data.choices import check_choice
 from toolrlef_data.engines.rules import FLAG, FUNCTION, FUNCTION_OR_NONE, NAME, TEXT, apply_rules, must_be
 from toolrlef_data.engines.settings import STYLES
 from toolrlef_data.engines.spec import EngineSpec
-from toolrlef_data.records import InputError
+from toolrlef_data.records import InputError, ToolrlefError
+from toolrlef_data.tables.batches.mapping import function_name
 from toolrlef_data.tables.code_digest import is_in_package, module_digests
 from toolrlef_data.tables.fingerprint import digest
 from toolrlef_data.tables.redaction import redact
@@ -142,11 +143,21 @@ class Task:
             return getattr(self, RENAMED[name])
 
     def grade_row(
-        self, prediction: str | None, answers: Sequence[str], question: str, context: str = "", response: str = ""
+        self,
+        prediction: str | None,
+        answers: Sequence[str],
+        question: str,
+        context: str = "",
+        response: str = "",
+        row_id: str = "",
     ) -> bool | None:
-        """Grade a prediction, with the question, its context and the response if the grader has parameters for them."""
+        """Grade a prediction, with the question, its context and the response if the grader has parameters for them.
+
+        Raises:
+            InputError: the grader failed, or returned no grade; the message has `row_id`.
+        """
         accepted = _accepted(self.grade, question=question, context=context, response=response)
-        return self.grade(prediction, answers, **accepted)
+        return _checked_grade(self.name, self.grade, accepted, prediction, answers, row_id)
 
     def split_input(self, text: str) -> tuple[str, str]:
         """Return the question and the context of an input text, for an echo check.
@@ -166,12 +177,12 @@ class Task:
     @functools.cached_property
     def grade_output(self) -> Callable[..., bool | None]:
         """`grade` for the output of a tool, which may contain a gold answer anywhere."""
-        return _with_options(self.grade, anywhere=True)
+        return partial(_checked_grade, self.name, self.grade, _accepted(self.grade, anywhere=True))
 
     @functools.cached_property
     def grade_whole(self) -> Callable[..., bool | None]:
         """`grade_output` without a word limit: for passages, and with `compat` for the replies of a reader, too."""
-        return _with_options(self.grade, anywhere=True, words=None)
+        return partial(_checked_grade, self.name, self.grade, _accepted(self.grade, anywhere=True, words=None))
 
     @property
     def has_rules(self) -> bool:
@@ -310,6 +321,30 @@ def _accepted(function: Callable[..., Any], **options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in parameters}
 
 
-def _with_options(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    accepted = _accepted(function, **options)
-    return partial(function, **accepted) if accepted else function
+def _checked_grade(
+    task: str,
+    function: Callable[..., Any],
+    options: Mapping[str, Any],
+    prediction: str | None,
+    answers: Sequence[str],
+    row_id: str = "",
+) -> bool | None:
+    """Call a grader; raise an `InputError` with the task and the row if it fails, or returns no grade."""
+
+    def no_grade(found: str) -> InputError:
+        row = f"the row {row_id!r}: " if row_id else ""
+        call = f"{function_name(function)}({prediction!r:.80}, {list(answers)!r:.80})"
+        expected = "a function of (prediction, gold answers) that returns True, False or None"
+        return InputError(f"grade= of the task {task!r}: {row}{call} {found}; expected {expected}")
+
+    try:
+        grade = function(prediction, answers, **options)
+    except ToolrlefError:
+        raise
+    except Exception as error:
+        raise no_grade(f"failed with {type(error).__name__}: {error}") from error
+    if grade is None or isinstance(grade, bool):
+        return grade
+    if type(grade).__module__ == "numpy" and isinstance(value := grade.item(), bool):
+        return value
+    raise no_grade(f"returned {grade!r:.80}")

@@ -143,7 +143,13 @@ def grade_text(
 
 
 def grade_result(
-    result: ToolResult, answers: Sequence[str], task: Task, *, compat: bool = False, verify: bool = True
+    result: ToolResult,
+    answers: Sequence[str],
+    task: Task,
+    *,
+    compat: bool = False,
+    verify: bool = True,
+    row_id: str = "",
 ) -> bool | None:
     """Grade the result of a call: False for an error of the call, None for a failure of the tool.
 
@@ -159,7 +165,7 @@ def grade_result(
         return None
     is_full = compat or task.reader_prompt is not None  # a passage
     grade = task.grade_whole if is_full else task.grade_output
-    return any_correct([grade(output, answers) for output in _outputs(result)[: 1 if compat else None]])
+    return any_correct([grade(output, answers, row_id=row_id) for output in _outputs(result)[: 1 if compat else None]])
 
 
 def _outputs(result: ToolResult) -> tuple[str, ...]:
@@ -210,7 +216,8 @@ def _execute_response(
             native = decode_arguments(native_arguments, tool.call_parameter)
             arguments = native_arguments if native is not None and native.argument == argument else arguments
         result = execute_call(row, argument)
-        correct = grade_result(result, row.answers, task, compat=settings.compat, verify=settings.verify)
+        options: dict[str, Any] = {"compat": settings.compat, "verify": settings.verify, "row_id": row.id}
+        correct = grade_result(result, row.answers, task, **options)
         called = ExecutionResult(call.n_calls, tool.name, argument, arguments)
         if result.error is not None:
             detail = result.detail or None
@@ -223,7 +230,7 @@ def _execute_response(
         return ExecutionResult(n_calls=0, tool=tool.name, tool_error=error, correct=False)
     prediction = task.extract(text)
     predictions = () if prediction is None else (prediction,)
-    correct = task.grade_row(prediction, row.answers, row.question, row.context, text)
+    correct = task.grade_row(prediction, row.answers, row.question, row.context, text, row.id)
     return ExecutionResult(n_calls=0, predictions=predictions, correct=correct)
 
 

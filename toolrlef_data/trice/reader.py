@@ -179,13 +179,13 @@ def _grades(
 ) -> list[bool | None]:
     """Grade the predictions from each text of the tool output; with `compat` only the first."""
     if settings.compat:
-        return [task.grade_whole(prediction, answers) for prediction in predictions[:1]]
+        return [task.grade_whole(prediction, answers, row_id=row["id"]) for prediction in predictions[:1]]
     if settings.verify:
         question, context = row.get("question") or "", row.get("context") or ""
     else:
         question, context = task.split_input(row.get("input") or "")
     contexts = texts if task.output_is_answer else [context] * len(predictions)
     return [
-        task.grade_row(prediction, answers, question, passage)
+        task.grade_row(prediction, answers, question, passage, row_id=row["id"])
         for prediction, passage in zip(predictions, contexts, strict=False)
     ]

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 
@@ -108,11 +109,11 @@ def text_as_original(response: Mapping[str, Any]) -> str | None:
 
 
 def warn_of_lost_replies(data: Dataset | DatasetDict, columns: Sequence[str], max_tokens: int, label: str) -> None:
-    """Log a warning if many replies in struct columns are cut off or empty, with the limit to raise.
+    """Log a warning if many replies are cut off or empty, with the limit to raise.
 
     Args:
         data: a table with RESPONSE structs.
-        columns: the struct columns.
+        columns: the columns of structs, or of lists of structs.
         max_tokens: the token limit of the engine.
         label: the name of the model in the message.
     """
@@ -121,6 +122,8 @@ def warn_of_lost_replies(data: Dataset | DatasetDict, columns: Sequence[str], ma
     for split in data.values() if isinstance(data, DatasetDict) else [data]:
         for column in columns:
             values = split.data.column(column)
+            if not pa.types.is_struct(values.type):
+                values = pc.list_flatten(values)
             total += len(values)
             kinds = pc.struct_field(values, "error").value_counts().to_pylist()
             errors.update({kind["values"]: kind["counts"] for kind in kinds if kind["values"] in NO_RESPONSE_ERRORS})

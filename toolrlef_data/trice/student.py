@@ -106,7 +106,7 @@ def answer(
         response_of=_student_response,
     )
     answered = run_model_stage(questions, stage, num_proc=num_proc)
-    warn_of_lost_replies(answered, ["response"], settings.max_tokens, "student")
+    warn_of_lost_replies(answered, ["response", "samples"], settings.max_tokens, "student")
     return remember_tasks(answered, tasks)
 
 
@@ -154,7 +154,7 @@ def grade(
     ruled = {
         name: row_task.with_rule("paper" if compat and row_task.has_rules else rule) for name, row_task in tasks.items()
     }
-    reads = ["task", "question", "context", "answers", "response", "samples"]
+    reads = ["id", "task", "question", "context", "answers", "response", "samples"]
     graded = apply(
         answered,
         _grade_columns,
@@ -253,7 +253,7 @@ def _grade_response(
         return None
     if not compat and read_call(response["text"], task.tool).tool is not None:
         return False
-    return task.grade_row(prediction, row["answers"], row["question"], row["context"], response["text"])
+    return task.grade_row(prediction, row["answers"], row["question"], row["context"], response["text"], row["id"])
 
 
 def _read_as_original(response: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,25 @@ def test_shared_prefix_changes_no_reply(tiny: Path, settings: dict[str, Any], mo
     assert generate_replies(tiny, prompts, **settings) == shared
 
 
+def test_an_interrupt_loses_only_the_unfinished_replies_of_a_batch(tiny: Path) -> None:
+    texts = [reply.text or "" for reply in generate_replies(tiny, list(PROMPTS))]
+    stop = next(c for c in texts[0][:3] if any(c not in text for text in texts))
+    whole = generate_replies(tiny, list(PROMPTS), stop=(stop,))
+    assert {reply.finish_reason for reply in whole} == {"stop", "length"}, "some replies end before the others"
+    received: list[tuple[str, Reply]] = []
+
+    def interrupt() -> None:
+        if engine.step == 11:
+            raise KeyboardInterrupt
+
+    with LocalEngine(EngineSpec("local", str(tiny), max_tokens=12, stop=(stop,))) as engine:
+        engine.on_step = interrupt
+        replies = engine.generate((str(n), Request(prompt=prompt)) for n, prompt in enumerate(PROMPTS))
+        with pytest.raises(KeyboardInterrupt):
+            received.extend(chain.from_iterable(replies))
+    assert dict(received) == {str(n): reply for n, reply in enumerate(whole) if reply.completion_tokens < 12}
+
+
 SAMPLED: list[dict[str, Any]] = [
     {"temperature": 1.0},
     {"temperature": 0.7, "top_p": 0.8},

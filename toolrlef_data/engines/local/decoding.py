@@ -74,6 +74,7 @@ def decode(
     eos_ids: frozenset[int],
     shared_prefix: Any,
     on_step: Callable[[int], None] | None = None,
+    on_finish: Callable[[Completion], None] | None = None,
 ) -> list[Completion]:
     """Decode replies to a batch of prompts, greedily or by sampling; to be called in `torch.inference_mode()`.
 
@@ -85,6 +86,7 @@ def decode(
         eos_ids: token ids that end a reply.
         shared_prefix: result of `prefill` for the common prefix of the prompts, or None.
         on_step: called with the number of tokens of each unfinished reply, after each of them; default: not called.
+        on_finish: called with each completion as soon as it is finished; default: not called.
 
     Returns:
         The completions, in the order of the prompts.
@@ -118,6 +120,8 @@ def decode(
         for n, token in zip(active, next_tokens, strict=True):
             if not slots[n].finish_reason:
                 _append_token(slots[n], token, tokenizer, spec, eos_ids)
+                if slots[n].finish_reason and on_finish is not None:
+                    on_finish(_finish(slots[n], eos_ids))
         unfinished = [row for row, n in enumerate(active) if not slots[n].finish_reason]
         if not unfinished:
             break

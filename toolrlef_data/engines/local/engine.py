@@ -94,7 +94,10 @@ class LocalEngine:
     def generate(
         self, requests: Iterable[tuple[str, Request] | None]
     ) -> Generator[list[tuple[str, Reply]], None, None]:
-        """Yield the replies of each batch; requests are read in windows of 512 and sorted by length."""
+        """Yield the replies of each batch; requests are read in windows of 512 and sorted by length.
+
+        If Ctrl-C interrupts a batch, its finished replies are yielded first.
+        """
         import torch
 
         spec = self.spec
@@ -119,10 +122,18 @@ class LocalEngine:
                 prefix = group.batches[0][0].tokens[: group.prefix_length]
                 shared_prefix = None
                 for batch in group.batches:
-                    with borrow_model(spec) as loaded, torch.inference_mode():
-                        if prefix and shared_prefix is None:
-                            shared_prefix = prefill(loaded.model, prefix)
-                        replies = _generate_batch(loaded, batch, spec, shared_prefix, self._count_step)
+                    finished: list[Completion] = []
+                    try:
+                        with borrow_model(spec) as loaded, torch.inference_mode():
+                            if prefix and shared_prefix is None:
+                                shared_prefix = prefill(loaded.model, prefix)
+                            replies = _generate_batch(
+                                loaded, batch, spec, shared_prefix, self._count_step, finished.append
+                            )
+                    except KeyboardInterrupt:
+                        if finished:  # they are stored before the interrupt ends the run
+                            yield [(done.prompt.tag, _build_reply(done, loaded.tokenizer, spec)) for done in finished]
+                        raise
                     self.step = 0
                     yield list(replies)
 
@@ -231,6 +242,7 @@ def _generate_batch(
     spec: EngineSpec,
     shared_prefix: Any,
     on_step: Callable[[int], None],
+    on_finish: Callable[[Completion], None],
 ) -> list[tuple[str, Reply]]:
     """Return the (tag, reply) pairs of a batch."""
     model, tokenizer = loaded.model, loaded.tokenizer
@@ -240,7 +252,7 @@ def _generate_batch(
         if spec.num_beams > 1:
             completions = _beam_search(loaded, batch, spec, eos_ids)
         else:
-            completions = decode(model, tokenizer, batch, spec, eos_ids, shared_prefix, on_step)
+            completions = decode(model, tokenizer, batch, spec, eos_ids, shared_prefix, on_step, on_finish)
         return [(completion.prompt.tag, _build_reply(completion, tokenizer, spec)) for completion in completions]
 
     return halve_on_oom(generate, batch, lambda prompt, message: (prompt.tag, error_reply("out_of_memory", message)))

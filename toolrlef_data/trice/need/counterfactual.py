@@ -108,7 +108,7 @@ def counterfactual(
         answered,
         _plain_columns,
         tasks,
-        reads=["task", "question", "context", "answers", *added],
+        reads=["id", "task", "question", "context", "answers", *added],
         adds={name: NEED[name] for name in PLAIN},
         removes=[name for name in ANSWERED if name not in IDENTITY],
         name="without the tool",
