@@ -129,8 +129,7 @@ assert reward("sums")(completions=["It is 4."], answers=[["4"]]) == [1.0]
 
 def test_another_process_needs_the_task_and_the_card_says_so(tmp_path: Path) -> None:
     TASKS["sums"] = replace(TASKS["math"], name="sums")
-    tables = {"sums": run(TASKS["sums"]), "math": {"stage1": run(TASKS["math"])["stage1"]}}
-    out = publish(tables, tmp_path / "data", version="1.0.0", cassette=True)
+    out = publish({"sums": run(TASKS["sums"])}, tmp_path / "data", version="1.0.0", cassette=True)
     subprocess.run([sys.executable, "-c", CHILD, str(out)], check=True)
     shown = texts_in(out)["README.md"]
     assert "The rows of `sums` are of a task of the publisher, which toolrlef_data does not have." in shown
