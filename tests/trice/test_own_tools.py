@@ -216,7 +216,10 @@ def test_an_error_of_a_grading_function_names_the_task_and_the_row(grader: Any, 
 
 
 def test_an_error_of_a_grading_function_at_an_output_names_the_row() -> None:
-    task = replace(TASK, grade=lambda prediction, answers: False if prediction == "7" else 1)
+    def grader(prediction: str | None, answers: Sequence[str]) -> Any:
+        return prediction != "7" and 1
+
+    task = replace(TASK, grade=grader)
     graded = grade(answer(questions(3, task=task), quiet({"": "It is 7."})))
     with pytest.raises(InputError, match=r"the row 'q3': .*'3000.0'.* returned 1; "):
         build_stage1(graded, quiet({"": "convert(3, km)"}))

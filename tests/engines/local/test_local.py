@@ -118,7 +118,7 @@ def test_an_interrupt_loses_only_the_unfinished_replies_of_a_batch(tiny: Path) -
         replies = engine.generate((str(n), Request(prompt=prompt)) for n, prompt in enumerate(PROMPTS))
         with pytest.raises(KeyboardInterrupt):
             received.extend(chain.from_iterable(replies))
-    assert dict(received) == {str(n): reply for n, reply in enumerate(whole) if reply.completion_tokens < 12}
+    assert dict(received) == {str(n): reply for n, reply in enumerate(whole) if reply.finish_reason == "stop"}
 
 
 SAMPLED: list[dict[str, Any]] = [
