@@ -21,7 +21,7 @@ evaluation.intervals.estimate: seed=0
 evaluation.outcomes.evaluate: tools=True style='chat' examples=0 stop=() protocol='text'
 evaluation.report.Evaluation: kind='questions'
 execution.execute_responses: compat=False verify=False
-execution.grade_result: compat=False verify=True
+execution.grade_result: compat=False verify=True row_id=''
 files.response_files.score_responses: compat=True
 files.response_files.stage2_rows: compat=True
 files.step_tables.build_file: responder=''

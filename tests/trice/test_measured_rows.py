@@ -157,7 +157,7 @@ def test_the_figures_of_one_side() -> None:
         {**build_response(Reply(text)), "finish_reason": "stop"}
         for text in ("It is 42.", "calculator(1) calculator(2)")
     ]
-    plain = _plain_columns({"task": "math", "answers": ["42"], "question": "q", "context": "", "response": texts[0], "samples": [texts[1], lost]}, {"math": MATH})  # fmt: skip
+    plain = _plain_columns({"id": "a", "task": "math", "answers": ["42"], "question": "q", "context": "", "response": texts[0], "samples": [texts[1], lost]}, {"math": MATH})  # fmt: skip
     assert plain == dict(zip(PLAIN, [0.5, *wilson(1, 2), 2, None, 1.0], strict=True))
     for sides, name in (
         ((0.0, 8, 1.0, 8), "needs_tool"),

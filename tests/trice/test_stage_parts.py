@@ -105,6 +105,7 @@ def test_the_sample_that_becomes_the_response(
         "question": "6*7?",
         "context": "",
         "answers": ["42"],
+        "id": "a",
         "response": samples[0],
         "samples": samples[1:],
     }
