@@ -20,7 +20,7 @@ from toolrlef_data.records import InputError, ToolrlefError
 from toolrlef_data.tables.batches.mapping import function_name
 from toolrlef_data.tables.code_digest import is_in_package, module_digests
 from toolrlef_data.tables.fingerprint import digest
-from toolrlef_data.tables.redaction import redact
+from toolrlef_data.tables.redaction import Secrets, redact
 from toolrlef_data.tools.tool import Tool
 
 __all__ = ["Example", "Task", "parse_examples"]
@@ -342,7 +342,7 @@ def _checked_grade(
     except ToolrlefError:
         raise
     except Exception as error:
-        raise no_grade(f"failed with {type(error).__name__}: {error}") from error
+        raise no_grade(f"failed with {type(error).__name__}: {Secrets([]).redact(str(error))}") from error
     if grade is None or isinstance(grade, bool):
         return grade
     if type(grade).__module__ == "numpy" and isinstance(value := grade.item(), bool):
