@@ -22,7 +22,7 @@ SLOW := tests/crash tests/cli/test_trajectories.py tests/cli/trice/test_trice_ch
     tests/engines/local/scoring tests/engines/local/test_scoring_parts.py tests/engines/openai_api/test_interrupts.py \
     tests/engines/openai_api/test_secrets.py tests/loading_scripts/test_growth.py \
     tests/loading_scripts/test_sets/test_real_overlaps.py tests/publishing/card/test_golden.py \
-    tests/publishing/card/test_recomputed.py tests/publishing/exports/test_stage_formats.py \
+    tests/publishing/card/test_recomputed.py tests/publishing/exports/test_stage_formats.py tests/publishing/test_own_tasks_published.py \
     tests/publishing/report/test_report_page.py tests/publishing/report/test_report_requests.py \
     tests/recipes/cluster tests/recipes/shards/test_shard_reruns.py tests/recipes/shards/test_shards.py \
     tests/recipes/test_fields.py tests/tasks/given/test_given_tasks.py tests/test_public_tables.py \
